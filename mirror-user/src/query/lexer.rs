@@ -71,7 +71,8 @@ impl<'t> Lexer<'t> {
         Ok((token, start..start + length))
     }
 
-    /// The regular expression whose `/` is at `start`, without the delimiters, and where it ends. `\/` is `/`.
+    /// The regular expression whose `/` is at `start`, without the delimiters, and where it ends. `\/` is
+    /// `/`.
     pub(super) fn regex(&self, start: usize) -> Result<(String, usize), ParseError> {
         let mut source = String::new();
         let mut characters = self.rest(start).char_indices().skip(1);

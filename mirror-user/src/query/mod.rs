@@ -1,5 +1,5 @@
-//! Queries of CloudWatch Logs Insights, run here: the language, its evaluation over records in bounded memory,
-//! and the same query as SQL. Pure: who reads records hands them over, one at a time.
+//! Queries of CloudWatch Logs Insights, run here: the language, its evaluation over records in bounded
+//! memory, and the same query as SQL. Pure: who reads records hands them over, one at a time.
 //!
 //! ```
 //! use mirror_user::query::{Execution, Limits, Query, Value};
@@ -16,21 +16,20 @@
 //!
 //! # The language
 //!
-//! The commands `fields`, `display`, `filter` (`where`), `parse`, `stats`, `sort`, `limit` and `dedup`, as the
-//! [CloudWatch Logs user guide](https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax.html)
-//! documents them. What that has and this has not is an error that names it. Where the guide is silent, it is
-//! decided here:
+//! The commands `fields`, `display`, `filter` (`where`), `parse`, `stats`, `sort`, `limit` and `dedup`, as
+//! the [CloudWatch Logs user
+//! guide](https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax.html) documents them. What
+//! that has and this has not is an error that names it. Where the guide is silent, it is decided here:
 //!
-//! - Two values compare as numbers if both read as numbers (digits with a sign or a fraction, no exponent), else as
-//!   text. With a missing value a comparison has no result, and `filter` drops the record, as in SQL.
-//! - Aggregates of numbers leave out what is no number, such as `-`. `pct` is the nearest rank, `stddev` that of
-//!   the whole population, `count_distinct` exact.
-//! - Equal rows of `sort` stay in the order of records. Rows without `sort` are those of the latest records;
-//!   groups come in the order in which they appeared.
-//! - `bin` counts from 1970-01-01 00:00 UTC, weeks begin on Mondays, months and longer follow the calendar.
-//! - Columns of `parse` are shown without being asked for, unless there is a `display`.
-//! - A field name with a hyphen needs backticks, but any name also finds the field in the spelling of AWS's
-//!   Parquet files or discovered fields: see [`field_key`].
+//! - Two values compare as numbers if both read as numbers (digits with a sign or a fraction, no exponent),
+//! else as text. With a missing value a comparison has no result, and `filter` drops the record, as in SQL. -
+//! Aggregates of numbers leave out what is no number, such as `-`. `pct` is the nearest rank, `stddev` that
+//! of the whole population, `count_distinct` exact. - Equal rows of `sort` stay in the order of records. Rows
+//! without `sort` are those of the latest records; groups come in the order in which they appeared. - `bin`
+//! counts from 1970-01-01 00:00 UTC, weeks begin on Mondays, months and longer follow the calendar. - Columns
+//! of `parse` are shown without being asked for, unless there is a `display`. - A field name with a hyphen
+//! needs backticks, but any name also finds the field in the spelling of AWS's Parquet files or discovered
+//! fields: see [`field_key`].
 
 mod aggregate;
 mod ast;

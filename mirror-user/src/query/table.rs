@@ -82,8 +82,8 @@ impl Table {
 
     /// As JSON, as
     /// [GetQueryResults](https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetQueryResults.html)
-    /// answers: each row a list of fields with their values, all of them text; fields without a value are left
-    /// out. There is no `@ptr`, as no record has one.
+    /// answers: each row a list of fields with their values, all of them text; fields without a value are
+    /// left out. There is no `@ptr`, as no record has one.
     pub fn to_json(&self) -> Json {
         let results = self.rows.iter().map(|row| {
             let fields = self.columns.iter().zip(row).filter(|(_, value)| **value != Value::Null);

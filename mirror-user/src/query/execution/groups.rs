@@ -99,8 +99,8 @@ const TIMESTAMP: u8 = 2;
 const NUMBER: u8 = 3;
 const TEXT: u8 = 4;
 
-/// Appends a value. Text that prints an integer is that integer, so that records of text and of Parquet meet in
-/// one group.
+/// Appends a value. Text that prints an integer is that integer, so that records of text and of Parquet meet
+/// in one group.
 #[inline]
 pub(super) fn encode(value: &Value<'_>, key: &mut Vec<u8>) {
     match value {

@@ -46,9 +46,9 @@ impl Limits {
 pub enum QueryError {
     /// There are too many groups or rows.
     #[error(
-        "the {what} of this query need more than the {limit} bytes that they may have after {records} records; \
-         filter more, group by less or sort with a limit, allow more memory, or print the query for Spark or \
-         Athena with --sql"
+        "the {what} of this query need more than the {limit} bytes that they may have after {records} \
+         records; filter more, group by less or sort with a limit, allow more memory, or \
+         print the query for Spark or Athena with --sql"
     )]
     Memory {
         /// `groups` or `rows`.
@@ -304,8 +304,8 @@ impl State {
             if let (Step::Parse(parse), 1.., 0) = (step, seen, matched) {
                 let written = &parse.written;
                 notes.push(format!(
-                    "parse {written} matched nothing in {seen} records; is `@message` written in that format? \
-                     The pattern of 29 stars is for `--message select-all-v5`"
+                    "parse {written} matched nothing in {seen} records; is `@message` written in that \
+                     format? The pattern of 29 stars is for `--message select-all-v5`"
                 ));
             }
         }
@@ -322,17 +322,16 @@ impl Parse {
         computed: &mut [Value<'a>],
     ) -> bool {
         let slots = &self.slots;
-        let place = |part: usize| slots.get(part).copied().flatten();
         let is_match = match source.into_text() {
             None => false,
-            Some(Cow::Borrowed(text)) => self.matcher.parts(text, groups, slots.len(), |part, text| {
-                if let Some(room) = place(part).and_then(|slot| computed.get_mut(slot)) {
-                    *room = Value::text(text);
+            Some(Cow::Borrowed(text)) => self.matcher.parts(text, groups, slots, |slot, part| {
+                if let Some(room) = computed.get_mut(slot) {
+                    *room = Value::text(part);
                 }
             }),
-            Some(Cow::Owned(text)) => self.matcher.parts(&text, groups, slots.len(), |part, text| {
-                if let Some(room) = place(part).and_then(|slot| computed.get_mut(slot)) {
-                    *room = Value::Text(text.to_owned().into());
+            Some(Cow::Owned(text)) => self.matcher.parts(&text, groups, slots, |slot, part| {
+                if let Some(room) = computed.get_mut(slot) {
+                    *room = Value::Text(part.to_owned().into());
                 }
             }),
         };

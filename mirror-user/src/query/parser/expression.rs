@@ -1,4 +1,5 @@
-//! Reads expressions. Precedence, loosest first: `or`, `and`, `not`, comparisons, `+ -`, `* / %`, `^`, a sign.
+//! Reads expressions. Precedence, loosest first: `or`, `and`, `not`, comparisons, `+ -`, `* / %`, `^`, a
+//! sign.
 
 use std::ops::Range;
 

@@ -6,7 +6,8 @@ fn parts<'t>(pattern: &Pattern, text: &'t str) -> Option<Vec<&'t str>> {
     let matcher = Matcher::new(pattern);
     let mut found = vec![""; 8];
     let mut count = 0;
-    let is_match = matcher.parts(text, &mut matcher.room(), 8, |part, text| {
+    let slots = [0, 1, 2, 3, 4, 5, 6, 7].map(Some);
+    let is_match = matcher.parts(text, &mut matcher.room(), &slots, |part, text| {
         found[part] = text;
         count = count.max(part + 1);
     });
@@ -47,12 +48,23 @@ fn groups_of_a_regular_expression_are_parts() {
 
 proptest! {
     #[test]
-    fn a_split_is_the_glob_that_it_stands_for(text in "[ab ü]{0,12}", stars in 1..6_usize) {
+    fn a_split_is_the_glob_that_it_stands_for(
+        text in "[ab ü]{0,40}",
+        wanted in prop::collection::vec(any::<bool>(), 1..8),
+        more in 0..4_usize,
+    ) {
+        let stars = wanted.len() + more;
+        let slots: Vec<_> = wanted.iter().enumerate().map(|(slot, wanted)| wanted.then_some(slot)).collect();
         let pattern = vec!["*"; stars].join(" ");
-        let literals: Vec<_> = pattern.split('*').map(|literal| Finder::new(literal.as_bytes()).into_owned()).collect();
-        let mut found = Vec::new();
-        let is_match = glob(&literals, &text, usize::MAX, |_, part| found.push(part));
-        prop_assert_eq!(glob_parts(&pattern, &text), is_match.then_some(found));
+        let literals: Vec<_> =
+            pattern.split('*').map(|literal| Finder::new(literal.as_bytes()).into_owned()).collect();
+        let (mut globbed, mut divided) = (Vec::new(), Vec::new());
+        let is_glob = glob(&literals, &text, &slots, |slot, part| globbed.push((slot, part)));
+        let is_split = split(stars, &text, &slots, |slot, part| divided.push((slot, part)));
+        prop_assert_eq!(is_glob, is_split);
+        if is_glob {
+            prop_assert_eq!(globbed, divided);
+        }
     }
 
     #[test]

@@ -55,6 +55,27 @@ fn reduce_stage(stage: &mut Stage) {
     }
     kept.reverse();
     stage.steps = kept;
+    renumber(stage, &live);
+}
+
+/// Leaves no room for computed values that nothing reads.
+fn renumber(stage: &mut Stage, live: &HashSet<Place>) {
+    let old = (0..stage.width).filter(|slot| live.contains(&Place::Computed(*slot)));
+    let numbers: HashMap<usize, usize> = old.zip(0..).collect();
+    let renumbered = |slot: usize| numbers.get(&slot).copied().unwrap_or(slot);
+    for step in &mut stage.steps {
+        match step {
+            Step::Filter(_) => {}
+            Step::Compute { slot, .. } => *slot = renumbered(*slot),
+            Step::Parse(parse) => parse.slots.iter_mut().flatten().for_each(|slot| *slot = renumbered(*slot)),
+        }
+    }
+    visit(stage, &mut |place| {
+        if let Place::Computed(slot) = place {
+            *slot = renumbered(*slot);
+        }
+    });
+    stage.width = numbers.len();
 }
 
 fn visit(stage: &mut Stage, place: &mut dyn FnMut(&mut Place)) {

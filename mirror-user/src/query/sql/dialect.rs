@@ -63,11 +63,6 @@ impl Dialect {
         format!("CAST({sql} AS {name})")
     }
 
-    /// Text as a number, missing if it is none.
-    pub(super) fn as_number(self, sql: &str) -> String {
-        format!("TRY_CAST({sql} AS DOUBLE)")
-    }
-
     /// Seconds since 1970 as a time.
     pub(super) fn time(self, seconds: &str) -> String {
         match self {
@@ -101,10 +96,5 @@ impl Dialect {
             Self::Spark => format!("percentile_approx({sql}, {share})"),
             Self::DuckDb => format!("quantile_disc({sql}, {share})"),
         }
-    }
-
-    /// The value of one column where another is least or greatest.
-    pub(super) fn by_time(self, sql: &str, is_latest: bool, time: &str) -> String {
-        format!("{}({sql}, {time})", if is_latest { "max_by" } else { "min_by" })
     }
 }

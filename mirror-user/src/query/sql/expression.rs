@@ -196,7 +196,7 @@ impl Select {
             return Ok(Value::from(number).to_string());
         }
         let (sql, is_number) = self.translate(expr, named)?;
-        Ok(if is_number { sql } else { self.dialect.as_number(&sql) })
+        Ok(if is_number { sql } else { format!("TRY_CAST({sql} AS DOUBLE)") })
     }
 
     /// An expression as text.
@@ -227,9 +227,10 @@ impl Select {
             Aggregate::SortsFirst => (format!("min({sql})"), is_number),
             Aggregate::SortsLast => (format!("max({sql})"), is_number),
             Aggregate::Earliest | Aggregate::Latest => {
+                let by = if aggregate == Aggregate::Latest { "max_by" } else { "min_by" };
                 let (time, _) =
                     self.field("start").map_err(|_| SqlError::NoColumn("@timestamp".to_owned()))?;
-                (self.dialect.by_time(&sql, aggregate == Aggregate::Latest, &time), is_number)
+                (format!("{by}({sql}, {time})"), is_number)
             }
         })
     }

@@ -1,4 +1,5 @@
-//! A query as SQL, over a table whose columns are those of AWS's Parquet files: underscores, numbers as numbers.
+//! A query as SQL, over a table whose columns are those of AWS's Parquet files: underscores, numbers as
+//! numbers.
 
 mod dialect;
 mod expression;
@@ -24,13 +25,13 @@ pub enum SqlError {
     NoColumn(String),
 }
 
-/// The same query in SQL, over a table or what stands for one (`flow_logs`, `read_parquet('*.parquet')`), which
-/// is taken as it is written.
+/// The same query in SQL, over a table or what stands for one (`flow_logs`, `read_parquet('*.parquet')`),
+/// which is taken as it is written.
 ///
 /// The table's columns have AWS's names with underscores. A `parse @message` with the 29 stars of
-/// `select-all-v5` maps to the columns by their place, other `parse` to regular expressions; `-` is a missing value,
-/// which is what AWS's Parquet files have where text has `-`. Text sorts by code points instead of by chunks of
-/// digits, and `pct` and `count_distinct` are what the engine has for them.
+/// `select-all-v5` maps to the columns by their place, other `parse` to regular expressions; `-` is a missing
+/// value, which is what AWS's Parquet files have where text has `-`. Text sorts by code points instead of by
+/// chunks of digits, and `pct` and `count_distinct` are what the engine has for them.
 ///
 /// # Errors
 ///

@@ -74,7 +74,8 @@ fn times_are_binned_as_each_dialect_does() {
 #[test]
 fn aggregates_and_what_is_made_of_them() {
     let text = sql(
-        "stats max(bytes) as p, min(bytes) as q, p - q as r, pct(bytes, 95), latest(action) by srcAddr | filter r > 1",
+        "stats max(bytes) as p, min(bytes) as q, p - q as r, pct(bytes, 95), latest(action) by srcAddr | \
+         filter r > 1",
         Dialect::Spark,
     )
     .unwrap();

@@ -23,7 +23,8 @@ fn records() -> Vec<Record> {
 const CORPUS: [(&str, &str); 47] = [
     (
         WORKSHOP[1],
-        "srcaddr,dstaddr,flow_direction,Data_Transferred\n10.0.0.1,10.0.1.9,ingress,5000\n10.0.0.1,192.0.2.5,ingress,700\n",
+        "srcaddr,dstaddr,flow_direction,Data_Transferred\n10.0.0.1,10.0.1.9,ingress,5000\n10.0.0.1,\
+         192.0.2.5,ingress,700\n",
     ),
     // Of equal sums, and without one, `-` sorts before numbers, so last.
     (WORKSHOP[2], "instance_id,Data_Transferred\ni-0aa,5140\ni-0bb,700\n-,\n"),
@@ -63,7 +64,8 @@ const CORPUS: [(&str, &str); 47] = [
     ),
     ("stats count_distinct(srcAddr) as sources", "sources\n3\n"),
     (
-        "stats sum(packets) as packetsTransferred by srcAddr, dstAddr | sort packetsTransferred desc | limit 1",
+        "stats sum(packets) as packetsTransferred by srcAddr, dstAddr | sort packetsTransferred desc | \
+         limit 1",
         "srcAddr,dstAddr,packetsTransferred\n10.0.0.1,10.0.1.9,6\n",
     ),
     ("filter logStatus=\"SKIPDATA\" | stats count(*) by bin(1h) as t | sort t", "t,count(*)\n"),
@@ -84,7 +86,11 @@ const CORPUS: [(&str, &str); 47] = [
     ("limit 2 | stats count(*) by action | sort action", "action,count(*)\nACCEPT,1\nREJECT,1\n"),
     (
         "dedup srcAddr | limit 2",
-        "@timestamp,@message\n2026-11-28 06:01:00.000,123456789010 ACCEPT use1-az1 - 10.0.1.9 443 1795845719 ingress - eni-0b OK 3 - 10.0.1.9 - 10.0.0.1 6 us-east-1 10.0.0.1 50123 1795845660 - - subnet-0c 2 - IPv4 5 vpc-0d\n2026-11-28 06:00:00.000,123456789010 REJECT use1-az1 40 10.0.1.9 22 1795845659 ingress i-0aa eni-0b OK 3 - 10.0.1.9 - 203.0.113.9 6 us-east-1 203.0.113.9 50123 1795845600 - - subnet-0c 2 - IPv4 5 vpc-0d\n",
+        "@timestamp,@message\n2026-11-28 06:01:00.000,123456789010 ACCEPT use1-az1 - 10.0.1.9 443 \
+         1795845719 ingress - eni-0b OK 3 - 10.0.1.9 - 10.0.0.1 6 us-east-1 10.0.0.1 50123 1795845660 - - \
+         subnet-0c 2 - IPv4 5 vpc-0d\n2026-11-28 06:00:00.000,123456789010 REJECT use1-az1 40 10.0.1.9 22 \
+         1795845659 ingress i-0aa eni-0b OK 3 - 10.0.1.9 - 203.0.113.9 6 us-east-1 203.0.113.9 50123 \
+         1795845600 - - subnet-0c 2 - IPv4 5 vpc-0d\n",
     ),
     (
         "fields srcAddr, start | sort start | dedup srcAddr",
@@ -102,11 +108,13 @@ const CORPUS: [(&str, &str); 47] = [
         "@b,length\nACCEPT,8\n",
     ),
     (
-        "parse @message \"use1-* * \" as az, size | fields size | filter az = 'az1' | sort size desc | limit 1",
+        "parse @message \"use1-* * \" as az, size | fields size | filter az = 'az1' | sort size desc | \
+         limit 1",
         "az,size\naz1,5000\n",
     ),
     (
-        "parse @message /(?<from>\\d+\\.\\d+)\\.\\d+\\.\\d+ 50123/ | stats count(*) as n by from | sort n desc, from",
+        "parse @message /(?<from>\\d+\\.\\d+)\\.\\d+\\.\\d+ 50123/ | stats count(*) as n by from | sort n \
+         desc, from",
         "from,n\n10.0,3\n198.51,2\n203.0,1\n",
     ),
     (
@@ -114,11 +122,13 @@ const CORPUS: [(&str, &str); 47] = [
         "zone,n\nuse1-az1,6\n",
     ),
     (
-        "stats count(*) as n by srcAddr, bin(1h) as t | stats max(n) as most, count(*) as hours by srcAddr | sort srcAddr",
+        "stats count(*) as n by srcAddr, bin(1h) as t | stats max(n) as most, count(*) as hours by \
+         srcAddr | sort srcAddr",
         "srcAddr,most,hours\n10.0.0.1,2,2\n198.51.100.7,2,1\n203.0.113.9,1,1\n",
     ),
     (
-        "stats earliest(dstPort) as e, latest(srcPort) as l, sortsFirst(dstAddr) as f, sortsLast(dstAddr) as z",
+        "stats earliest(dstPort) as e, latest(srcPort) as l, sortsFirst(dstAddr) as f, sortsLast(dstAddr) \
+         as z",
         "e,l,f,z\n443,50123,10.0.1.9,192.0.2.5\n",
     ),
     ("stats stddev(bytes) as s by action | filter action = 'REJECT' | display s", "s\n9.4281\n"),
@@ -129,11 +139,13 @@ const CORPUS: [(&str, &str); 47] = [
     // Missing values compare to nothing.
     ("filter nothing = 1 or nothing != 1 or not nothing = 1 | stats count(*)", "count(*)\n"),
     (
-        "fields coalesce(nothing, action) as a, concat(a, '-', dstPort) as b, substr(b, 2, 3) as c | sort b | limit 1",
+        "fields coalesce(nothing, action) as a, concat(a, '-', dstPort) as b, substr(b, 2, 3) as c | sort \
+         b | limit 1",
         "a,b,c\nACCEPT,ACCEPT-80,CEP\n",
     ),
     (
-        "fields datefloor(@timestamp, 1d) as d, dateceil(@timestamp, 1h) as u, tomillis(d) as m, fromMillis(start * 1000) as s | limit 1",
+        "fields datefloor(@timestamp, 1d) as d, dateceil(@timestamp, 1h) as u, tomillis(d) as m, \
+         fromMillis(start * 1000) as s | limit 1",
         "d,u,m,s\n2026-11-28 00:00:00.000,2026-11-28 07:00:00.000,1795824000000,2026-11-28 06:01:00.000\n",
     ),
     ("filter toMillis(@timestamp) < now() * 1000 + 1e | limit 0", ""),

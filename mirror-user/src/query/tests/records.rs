@@ -30,8 +30,8 @@ impl Record {
     ) -> Self {
         let end = start + 59;
         let message = format!(
-            "123456789010 {action} use1-az1 {bytes} {destination} {port} {end} ingress {instance} eni-0b OK 3 - \
-             {destination} - {source} 6 us-east-1 {source} 50123 {start} - - subnet-0c 2 - IPv4 5 vpc-0d"
+            "123456789010 {action} use1-az1 {bytes} {destination} {port} {end} ingress {instance} eni-0b OK \
+             3 - {destination} - {source} 6 us-east-1 {source} 50123 {start} - - subnet-0c 2 - IPv4 5 vpc-0d"
         );
         let names = super::super::SELECT_ALL_V5.map(field_key).into_iter();
         let values = message.split(' ').map(|word| Value::Text(word.to_owned().into()));
