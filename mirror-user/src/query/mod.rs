@@ -22,14 +22,15 @@
 //! that has and this has not is an error that names it. Where the guide is silent, it is decided here:
 //!
 //! - Two values compare as numbers if both read as numbers (digits with a sign or a fraction, no exponent),
-//! else as text. With a missing value a comparison has no result, and `filter` drops the record, as in SQL. -
-//! Aggregates of numbers leave out what is no number, such as `-`. `pct` is the nearest rank, `stddev` that
-//! of the whole population, `count_distinct` exact. - Equal rows of `sort` stay in the order of records. Rows
-//! without `sort` are those of the latest records; groups come in the order in which they appeared. - `bin`
-//! counts from 1970-01-01 00:00 UTC, weeks begin on Mondays, months and longer follow the calendar. - Columns
-//! of `parse` are shown without being asked for, unless there is a `display`. - A field name with a hyphen
-//! needs backticks, but any name also finds the field in the spelling of AWS's Parquet files or discovered
-//! fields: see [`field_key`].
+//!   else as text. With a missing value a comparison has no result, and `filter` drops the record, as in SQL.
+//! - Aggregates of numbers leave out what is no number, such as `-`. `pct` is the nearest rank, `stddev` that
+//!   of the whole population, `count_distinct` exact.
+//! - Equal rows of `sort` stay in the order of records. Rows without `sort` are those of the latest records;
+//!   groups come in the order in which they appeared.
+//! - `bin` counts from 1970-01-01 00:00 UTC, weeks begin on Mondays, months and longer follow the calendar.
+//! - Columns of `parse` are shown without being asked for, unless there is a `display`.
+//! - A field name with a hyphen needs backticks, but any name also finds the field in the spelling of AWS's
+//!   Parquet files or discovered fields: see [`field_key`].
 
 mod aggregate;
 mod ast;
