@@ -31,6 +31,7 @@ mod places;
 mod postrotate;
 mod print;
 mod privileges;
+mod query;
 mod readers;
 mod reload;
 mod remedy;
@@ -134,6 +135,10 @@ enum Command {
     Config(config::ConfigArgs),
     /// Say what Traffic Mirroring mirrors, from the JSON of `aws ec2 describe-traffic-mirror-…`
     Filter(filter::FilterArgs),
+    /// Ask flow logs questions, in the language of CloudWatch Logs Insights
+    ///
+    /// Reads VPC flow logs as AWS delivers them, text or Parquet. Needs no root.
+    Query(query::QueryArgs),
     /// Mirror interfaces of this host, as AWS does those of instances (needs root)
     ///
     /// Judges each packet by the rules of the sessions, clones what they mirror, and sends it in VXLAN to
@@ -216,6 +221,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Source(args)) => source::run(&args),
         Some(Command::Filter(args)) => filter::run(&args),
+        Some(Command::Query(args)) => query::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(
             "no command given: use `mirror ingest -i IF` or `mirror replay -r FILE`, see `mirror --help`"
