@@ -94,8 +94,8 @@ impl Twin {
             };
             let (whole, plain) = (reader(&self.whole), reader(&self.plain));
             traffic();
-            // What is on its way. The hosts' own packets never end: one of them could come between the last looks
-            // of the two readers.
+            // What is on its way. The hosts' own packets never end: one of them could come between the last
+            // looks of the two readers.
             thread::sleep(Duration::from_millis(200));
             source.tc(&format!("filter del dev {PRODUCTION} {hook}")).expect("mirred");
             is_over.store(true, Ordering::Release);

@@ -53,7 +53,7 @@ use std::{fmt, sync::Arc};
 
 pub use error::{ParseError, ParseErrorKind};
 pub use execution::{Execution, Limits, QueryError};
-pub use field::{SELECT_ALL_V5, field_key};
+pub use field::field_key;
 pub use table::Table;
 pub use value::Value;
 

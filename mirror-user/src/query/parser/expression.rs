@@ -8,7 +8,6 @@ use super::{
         aggregate::Aggregate,
         ast::{Comparison, Expr, ExprKind, KEYWORDS, Operator},
         error::{ParseError, ParseErrorKind},
-        field::{SELECT_ALL_V5, field_key},
         functions::{self, Function},
         lexer::Token,
         period::Period,
@@ -16,6 +15,7 @@ use super::{
     },
     Aggregates, Parser,
 };
+use crate::flow_log::Field;
 
 /// The most operators of an expression, and the deepest brackets: what follows the tree by recursion has a
 /// bounded stack.
@@ -164,9 +164,8 @@ impl<'q> Parser<'q> {
         span: &Range<usize>,
     ) -> Result<(), ParseError> {
         let written = self.query.get(span.clone()).unwrap_or_default();
-        let is_field = operator == Operator::Subtract
-            && sides[1].field().is_some()
-            && SELECT_ALL_V5.into_iter().any(|field| field_key(field) == field_key(written));
+        let is_field =
+            operator == Operator::Subtract && sides[1].field().is_some() && Field::named(written).is_some();
         if is_field {
             return Err(self.error(span.clone(), ParseErrorKind::HyphenatedName(written.to_owned())));
         }

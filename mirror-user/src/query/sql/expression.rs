@@ -5,46 +5,13 @@ use super::{
     super::{
         aggregate::Aggregate,
         ast::{Comparison, Expr, ExprKind, Operator},
-        field::{SELECT_ALL_V5, field_key},
+        field::field_key,
         functions::Function,
         value::Value,
     },
     Named, Select, SqlError, key_of,
 };
-
-/// Columns of AWS's Parquet files that are numbers.
-const NUMBERS: [&str; 10] = [
-    "version",
-    "srcport",
-    "dstport",
-    "protocol",
-    "packets",
-    "bytes",
-    "start",
-    "end",
-    "tcp_flags",
-    "traffic_path",
-];
-
-/// Columns of later versions that are text, too.
-const LATER: [&str; 16] = [
-    "ecs_cluster_arn",
-    "ecs_cluster_name",
-    "ecs_container_instance_arn",
-    "ecs_container_instance_id",
-    "ecs_container_id",
-    "ecs_second_container_id",
-    "ecs_service_name",
-    "ecs_task_definition_arn",
-    "ecs_task_arn",
-    "ecs_task_id",
-    "reject_reason",
-    "resource_id",
-    "encryption_status",
-    "interface_type",
-    "interface_tag",
-    "instance_tag",
-];
+use crate::flow_log::{Field, Kind};
 
 type Sql = (String, bool);
 
@@ -65,8 +32,8 @@ impl Select {
     }
 
     /// A column of the table.
-    pub(super) fn column(&self, name: &str) -> Sql {
-        (self.dialect.quoted(name), NUMBERS.contains(&name))
+    pub(super) fn column(&self, field: Field) -> Sql {
+        (self.dialect.quoted(field.column()), field.kind() != Kind::Text)
     }
 
     pub(super) fn field(&self, name: &str) -> Result<Sql, SqlError> {
@@ -81,8 +48,7 @@ impl Select {
         if is_timestamp(name) {
             return Ok((self.dialect.time(&self.dialect.quoted("start")), false));
         }
-        let column = SELECT_ALL_V5.into_iter().chain(LATER).find(|column| field_key(column) == key);
-        column.map(|column| self.column(column)).ok_or_else(missing)
+        Field::named(name).map(|field| self.column(field)).ok_or_else(missing)
     }
 
     fn translate(&self, expr: &Expr, named: &[Named]) -> Result<Sql, SqlError> {

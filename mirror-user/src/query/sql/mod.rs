@@ -7,9 +7,10 @@ mod expression;
 use super::{
     Query,
     ast::{Column, CommandKind, Direction, Expr, Pattern, column_key as key, expression_key as key_of},
-    field::{SELECT_ALL_V5, field_key},
+    field::field_key,
     plan::DEFAULT_LIMIT,
 };
+use crate::flow_log::Format;
 
 pub use dialect::Dialect;
 
@@ -155,12 +156,13 @@ impl Select {
             source.is_none_or(|source| source.field().is_some_and(|name| field_key(name) == "@message"));
         let is_split = matches!(pattern, Pattern::Glob(glob) if glob.split(' ').all(|part| part == "*"));
         if of_message && self.of_table {
-            if !is_split || names.len() != SELECT_ALL_V5.len() {
+            let all = Format::select_all_v5();
+            if !is_split || names.len() != all.fields().len() {
                 let what = "a `parse` of @message other than the 29 stars of select-all-v5".to_owned();
                 return Err(SqlError::NoCounterpart(what, self.dialect));
             }
-            for (name, column) in names.iter().zip(SELECT_ALL_V5) {
-                let (sql, is_number) = self.column(column);
+            for (name, field) in names.iter().zip(all.fields()) {
+                let (sql, is_number) = self.column(*field);
                 self.define(Named { key: field_key(name), label: name.clone(), sql, is_number });
                 self.show(field_key(name));
             }

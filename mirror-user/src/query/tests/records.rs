@@ -1,6 +1,7 @@
 //! A few records, and a run over them.
 
 use super::super::{Execution, Limits, Query, QueryError, Table, Value, field_key};
+use crate::flow_log::Format;
 
 /// A record: fields by their key.
 #[derive(Clone, Debug)]
@@ -33,7 +34,8 @@ impl Record {
             "123456789010 {action} use1-az1 {bytes} {destination} {port} {end} ingress {instance} eni-0b OK \
              3 - {destination} - {source} 6 us-east-1 {source} 50123 {start} - - subnet-0c 2 - IPv4 5 vpc-0d"
         );
-        let names = super::super::SELECT_ALL_V5.map(field_key).into_iter();
+        let format = Format::select_all_v5();
+        let names = format.fields().iter().map(|field| field_key(field.name()));
         let values = message.split(' ').map(|word| Value::Text(word.to_owned().into()));
         let mut fields: Vec<_> = names.zip(values).collect();
         fields.push(("@message".to_owned(), Value::Text(message.clone().into())));

@@ -26,7 +26,9 @@ pub(super) fn find(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             if files.len() == found {
                 let name = name();
                 let ends = ENDS.join(", ");
-                return Err(Usage(format!("{name}: there is no flow log in it: no file ends in {ends}")).into());
+                return Err(
+                    Usage(format!("{name}: there is no flow log in it: no file ends in {ends}")).into()
+                );
             }
         } else {
             files.push(path.clone());

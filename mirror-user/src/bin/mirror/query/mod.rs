@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use mirror_user::{
     escape,
     flow_log::Format,
-    query::{Execution, Limits, Query, Table},
+    query::{Execution, Limits, Query, Table, sql},
     settings::BufferSize,
 };
 
@@ -34,8 +34,14 @@ pub(crate) struct QueryArgs {
     /// The query, in the language of CloudWatch Logs Insights; - reads it from standard input
     query: String,
     /// Flow logs: text, gzip, or Parquet, and directories of them
-    #[arg(required = true)]
+    #[arg(required_unless_present = "sql", conflicts_with = "sql")]
     files: Vec<PathBuf>,
+    /// Print the query as SQL for this engine, over a table with AWS's columns, and do not run it
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    sql: Option<Engine>,
+    /// The table of --sql, such as database.table, or read_parquet('DIR/**/*.parquet') in DuckDB
+    #[arg(long, value_name = "NAME", default_value = "flow_logs", requires = "sql")]
+    table: String,
     /// Form of the result: aligned text, CSV, or JSON as `aws logs get-query-results` prints it
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     output: Form,
@@ -68,6 +74,23 @@ enum Form {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Engine {
+    Athena,
+    Spark,
+    Duckdb,
+}
+
+impl From<Engine> for sql::Dialect {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Athena => Self::Athena,
+            Engine::Spark => Self::Spark,
+            Engine::Duckdb => Self::DuckDb,
+        }
+    }
+}
+
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
@@ -80,6 +103,11 @@ pub(crate) fn run(args: &QueryArgs) -> anyhow::Result<ExitCode> {
         args.query.clone()
     };
     let query = Query::parse(&text).map_err(|error| Usage(escaped(&error.to_string())))?;
+    if let Some(engine) = args.sql {
+        let sql =
+            sql::to_sql(&query, engine.into(), &args.table).map_err(|error| Usage(error.to_string()))?;
+        return print(&format!("{sql}\n")).map(|()| ExitCode::SUCCESS);
+    }
     let files = files::find(&args.files)?;
     let memory = usize::try_from(args.memory.0).unwrap_or(usize::MAX);
     let formats = Formats { message: args.message.as_ref(), text: args.format.as_ref() };
@@ -92,26 +120,25 @@ pub(crate) fn run(args: &QueryArgs) -> anyhow::Result<ExitCode> {
     }
     clear_live_line();
     let table = run.execution.finish()?;
-    print(&table, args.output)?;
+    print(&shown(&table, args.output))?;
     for note in &table.notes {
         say!("{note}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(table: &Table, form: Form) -> anyhow::Result<()> {
-    let text = match form {
-        Form::Table => escaped_lines(&table.to_text()),
+fn shown(table: &Table, form: Form) -> String {
+    match form {
+        // Values come from files, and may hold anything.
+        Form::Table => format!("{}\n", escaped(&table.to_text())),
         Form::Csv => table.to_csv(),
         Form::Json => format!("{}\n", table.to_json()),
-    };
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
+    }
 }
 
-/// Values come from files, and may hold anything.
-fn escaped_lines(text: &str) -> String {
-    format!("{}\n", escaped(text))
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
 /// The live line of a long query, on a terminal.

@@ -83,7 +83,9 @@ impl Columns {
         row.extend(self.columns.iter().map(|column| match *column {
             Column::Message => line.map_or(Value::Null, Value::text),
             Column::Timestamp(start) => start.map_or(Value::Null, |start| timestamp(&field(start))),
-            Column::LogStream(interface) => interface.map_or(Value::Null, |interface| stream(&field(interface))),
+            Column::LogStream(interface) => {
+                interface.map_or(Value::Null, |interface| stream(&field(interface)))
+            }
             Column::Log => Value::text(file),
             Column::Field(place) => field(place),
             Column::Absent => Value::Null,

@@ -48,7 +48,10 @@ impl Run<'_> {
         let skipped = self.read_text(begin.chain(file), &name, &mut progress)?;
         if let Some(first) = skipped.first {
             let path = escape::path(path);
-            say!("{path}: {} lines are no records and are left out, the first is line {first}", skipped.lines);
+            say!(
+                "{path}: lines that are no records are left out: {}, the first of them line {first}",
+                skipped.lines
+            );
         }
         Ok(())
     }
@@ -98,7 +101,8 @@ impl Run<'_> {
         while let Some(batch) = batches.advance()? {
             let rows = batch.first().map_or(0, Values::len);
             for number in 0..rows {
-                let field = |place: usize| batch.get(place).map_or(Value::Null, |values| value(values, number));
+                let field =
+                    |place: usize| batch.get(place).map_or(Value::Null, |values| value(values, number));
                 let mut values = emptied(row);
                 columns.row(&mut values, &mut buffer, field, None, name);
                 self.execution.push(&values)?;
