@@ -252,7 +252,8 @@ fn after_a_change_of_user_root_still_asks_and_the_next_run_replaces_the_socket()
     let path = directory.path();
     for _ in 0..2 {
         let run = Mirror::ingest(&cable, path, "-Z nobody");
-        assert_eq!(status("cap0")["phase"], "ingesting");
+        // Its program is attached a moment before.
+        until("it ingests", || (status("cap0")["phase"] == "ingesting").then_some(()));
         assert_eq!(fs::symlink_metadata(socket("cap0")).expect("the socket").uid(), 0);
         run.end_by(Signal::SIGINT).expect_code(0);
     }

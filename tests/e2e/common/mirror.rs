@@ -204,6 +204,15 @@ impl Mirror {
         until_saying(wanted, || self.said().contains(words).then_some(()));
     }
 
+    /// Does something, and waits until its standard error has this text once more than before.
+    pub(crate) fn says_after(&self, words: &str, act: impl FnOnce()) {
+        let times = || self.said().matches(words).count();
+        let before = times();
+        act();
+        let wanted = || format!("mirror says {words:?} once more than {before} times, but: {}", self.said());
+        until_saying(wanted, || (times() > before).then_some(()));
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_none()
     }
