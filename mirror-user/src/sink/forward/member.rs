@@ -99,8 +99,15 @@ impl Member {
             return outcome;
         }
         self.output.send(block.bytes(), &mut outcome);
-        if outcome.lost[NotSent::Down as usize] > 0 {
+        let no_buffer = outcome.lost[NotSent::NoBuffer as usize];
+        let is_stuck = no_buffer > 0 && outcome.written == 0;
+        if outcome.lost[NotSent::Down as usize] > 0 || is_stuck {
             self.check();
+        }
+        // The driver of an interface that goes down drops frames as if it had no room.
+        if is_stuck && !self.up {
+            outcome.lost[NotSent::NoBuffer as usize] = 0;
+            outcome.not_sent(NotSent::Down, no_buffer);
         }
         outcome
     }
