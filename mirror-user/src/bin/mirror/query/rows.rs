@@ -93,10 +93,10 @@ impl Run<'_> {
         let reader = Reader::open(file)?;
         let names: Vec<_> = reader.columns().iter().map(|column| &*column.name).collect();
         let columns = Columns::new(self.query, &names, self.formats.message);
-        if columns.fields.is_empty() {
-            return self.push_rows_without_fields(&columns, reader.rows(), name);
-        }
-        let mut batches = reader.batches(&columns.fields)?;
+        // Rows are those that are there, not those that the footer has: for `stats count(*)`, of any column.
+        let any = || reader.columns().iter().position(|column| column.kind.is_some()).into_iter().collect();
+        let fields = if columns.fields.is_empty() { any() } else { columns.fields.clone() };
+        let mut batches = reader.batches(&fields)?;
         let (mut row, mut buffer) = (Vec::new(), String::new());
         while let Some(batch) = batches.advance()? {
             let rows = batch.first().map_or(0, Values::len);
@@ -109,16 +109,6 @@ impl Run<'_> {
                 row = emptied(values);
             }
             progress(rows as u64);
-        }
-        Ok(())
-    }
-
-    /// Such as for `stats count(*)`.
-    fn push_rows_without_fields(&mut self, columns: &Columns, rows: u64, name: &str) -> anyhow::Result<()> {
-        let (mut row, mut buffer) = (Vec::new(), String::new());
-        columns.row(&mut row, &mut buffer, |_| Value::Null, None, name);
-        for _ in 0..rows {
-            self.execution.push(&row)?;
         }
         Ok(())
     }
