@@ -11,7 +11,11 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-use crate::{Column, Error, Kind, Texts, Values, error::decoding, values::span};
+use crate::{
+    Column, Error, Kind, Texts, Values,
+    error::decoding,
+    values::{Scratch, span},
+};
 
 /// The most rows of a batch.
 pub const MAX_BATCH: usize = 8192;
@@ -47,15 +51,6 @@ struct Selected {
     position: usize,
     /// Of the open row group.
     column: Option<ColumnReader>,
-}
-
-/// Reused by all columns.
-#[derive(Default)]
-struct Scratch {
-    levels: Vec<i16>,
-    int32: Vec<i32>,
-    int64: Vec<i64>,
-    texts: Vec<ByteArray>,
 }
 
 impl Reader {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use parquet::data_type::ByteArray;
+
 use crate::Kind;
 
 /// Values of one column, `None` where there is none.
@@ -21,6 +23,15 @@ pub struct Texts {
     buffer: String,
     /// Where each begins and ends.
     spans: Vec<Option<(u32, u32)>>,
+}
+
+/// Room for what the decoder and encoder take, used again by all columns, so that a row costs no allocation.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) levels: Vec<i16>,
+    pub(crate) int32: Vec<i32>,
+    pub(crate) int64: Vec<i64>,
+    pub(crate) texts: Vec<ByteArray>,
 }
 
 impl Values {

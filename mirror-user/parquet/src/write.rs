@@ -13,7 +13,7 @@ use parquet::{
     schema::types::{Type, TypePtr},
 };
 
-use crate::{Column, Error, Kind, Values};
+use crate::{Column, Error, Kind, Values, values::Scratch};
 
 /// The most rows of a row group: what a reader must decode at once if it reads by row group.
 pub const MAX_GROUP: usize = 128 * 1024;
@@ -27,15 +27,6 @@ pub struct Writer<W: Write + Send> {
     file: SerializedFileWriter<W>,
     columns: Vec<Column>,
     scratch: Scratch,
-}
-
-/// Reused, so that a row costs no allocation.
-#[derive(Default)]
-struct Scratch {
-    levels: Vec<i16>,
-    int32: Vec<i32>,
-    int64: Vec<i64>,
-    texts: Vec<ByteArray>,
 }
 
 impl<W: Write + Send> Writer<W> {
